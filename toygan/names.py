@@ -1,4 +1,9 @@
-"""Names and numbers in messages. The name of a user's file may hold any bytes except a slash and zero."""
+"""Names and numbers in messages, and the forms of a name in Unicode.
+
+The name of a user's file may hold any bytes except a slash and zero.
+"""
+
+import unicodedata
 
 
 def printable(name: str) -> str:
@@ -13,6 +18,19 @@ def printable(name: str) -> str:
 def counted(number: int, thing: str) -> str:
     """Returns `1 row` or `1,200 rows`, for things whose plural ends with an s."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def composed(name: str) -> str:
+    """Returns the NFC form of a name: a letter and its accent are one character, as most programs write them.
+
+    macOS may write them as two in the names of files.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def spellings(name: str) -> list[str]:
+    """Returns the name as it is, and its NFC and NFD forms if they differ. They look the same to a person."""
+    return list(dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))))
 
 
 def _escaped(letter: str) -> str:

@@ -6,14 +6,11 @@ Provides its table, the hash of its content, and the condition files that its ro
 import hashlib
 import json
 import os
-import posixpath
-import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,10 +18,10 @@ import pandas as pd
 
 from catalog_schemas.products import EDIT_COLUMNS, stream_products
 from catalog_schemas.validation import CheckedTable, TableError, open_parquet
-from toygan.disk import open_plain
-from toygan.errors import AccessRefused, BadInput, CatalogError, ObjectNotFound, StoreConfigError
+from toygan.errors import BadInput, CatalogError, ObjectNotFound
 from toygan.planning.catalog_files.convert import Converted, convert, is_parquet
 from toygan.planning.edited_layouts import PREFIX, make_layout, own_layouts, with_edited_layouts
+from toygan.planning.named_files import ConditionFileError, LocalFiles, StoredFiles
 from toygan.planning.snapshot_folder import digest_of, read_snapshot_folder
 from toygan.storage.open_store import open_store
 from toygan.storage.store import ObjectStore
@@ -33,18 +30,14 @@ from toygan.uris import local_path, refuse_credentials
 BY_NAME: Mapping[str, str] = MappingProxyType({})  # every column has the contract's name in the file
 # The largest catalog that is read from a bucket: it is downloaded into memory.
 MAX_STORED_BYTES = 2**30
-MAX_CONDITION_BYTES = 50_000_000  # a PNG of 64 megapixels is smaller
-
-
-class ConditionFileError(Exception):
-    """A condition file cannot be used. The message is the reason for which its row is set aside."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
     """A catalog in a local file, with functions that hash and read the condition files that its rows name.
 
-    Both functions raise ConditionFileError for a file that is unavailable or has more than
+    If there is no file of the given name, both functions take one whose name is the same in another form of
+    Unicode (NFC or NFD). Both raise ConditionFileError for a file that is unavailable or has more than
     MAX_CONDITION_BYTES bytes. They do not read a file of that size.
     """
 
@@ -150,7 +143,7 @@ def _snapshot_folder(uri: str) -> ObjectStore | None:
 
 @contextmanager
 def _open_folder(uri: str, folder: ObjectStore, columns: Mapping[str, str]) -> Iterator[Catalog]:
-    files = _StoredFiles(folder)
+    files = StoredFiles(folder)
     with tempfile.TemporaryDirectory(prefix="toygan-") as temporary:
         converted = read_snapshot_folder(folder, Path(temporary) / "catalog.parquet", columns)
         yield Catalog(
@@ -188,7 +181,7 @@ def _open(uri: str) -> Iterator[Catalog]:
         path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         del data
-        yield _with_files(uri, path, digest, _StoredFiles(store))
+        yield _with_files(uri, path, digest, StoredFiles(store))
 
 
 @contextmanager
@@ -198,12 +191,12 @@ def _open_local(uri: str, path: Path) -> Iterator[Catalog]:
         digest = _hash_file(path)
     except OSError as error:
         raise CatalogError(f"{uri}: the catalog cannot be read ({error.strerror}); check the path") from None
-    yield _with_files(uri, path, digest, _LocalFiles(path.parent))
+    yield _with_files(uri, path, digest, LocalFiles(path.parent))
     if not path.exists() or _identity(path.stat()) != _identity(before):
         raise CatalogError(f"{uri}: the file changed while it was read; run again when it is complete")
 
 
-def _with_files(uri: str, path: Path, sha256: str, files: "_LocalFiles | _StoredFiles") -> Catalog:
+def _with_files(uri: str, path: Path, sha256: str, files: LocalFiles | StoredFiles) -> Catalog:
     return Catalog(
         uri=uri,
         path=path,
@@ -281,67 +274,3 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
 def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class _LocalFiles:
-    """The condition files below a folder. Refuses links and names that lead out of the folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def sha256(self, name: str) -> str:
-        with self._opened(name) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def read(self, name: str) -> bytes:
-        with self._opened(name) as file:
-            data = file.read(MAX_CONDITION_BYTES + 1)
-            # checked again, because the file may have grown since its size was read
-            _check_size(name, len(data))
-            return data
-
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[BufferedReader]:
-        try:
-            root, path = os.path.realpath(self._folder), os.path.realpath(self._folder / name)
-            if os.path.commonpath([root, path]) != root:
-                raise ConditionFileError(f"leaves_folder: {name}")
-            # Opening a pipe would block. A link that has appeared in the meantime could lead anywhere.
-            descriptor = open_plain(Path(path))
-            with os.fdopen(descriptor, "rb") as file:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode):
-                    raise ConditionFileError(f"condition_file_unreadable: {name}")
-                _check_size(name, found.st_size)
-                yield file
-        except FileNotFoundError:
-            raise ConditionFileError(f"condition_file_not_found: {name}") from None
-        except (OSError, ValueError):  # ValueError: the name is invalid for a file
-            raise ConditionFileError(f"condition_file_unreadable: {name}") from None
-
-
-class _StoredFiles:
-    """The condition files beside a catalog that is an object of a store."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    def sha256(self, name: str) -> str:
-        return hashlib.sha256(self.read(name)).hexdigest()
-
-    def read(self, name: str) -> bytes:
-        key = posixpath.normpath(name)
-        try:
-            _check_size(name, self._store.size(key))
-            return self._store.get(key)
-        except ObjectNotFound:
-            raise ConditionFileError(f"condition_file_not_found: {name}") from None
-        except BadInput as error:  # the file is refused, or its name is not a valid key
-            if isinstance(error, StoreConfigError) and not isinstance(error, AccessRefused):
-                raise  # no file of this store can be read
-            raise ConditionFileError(f"condition_file_unreadable: {name}") from None
-
-
-def _check_size(name: str, size: int) -> None:
-    if size > MAX_CONDITION_BYTES:
-        raise ConditionFileError(f"condition_file_too_large: {name}")

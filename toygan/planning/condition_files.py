@@ -18,7 +18,8 @@ from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition, ModelRole
 from toygan.errors import BadInput, ObjectNotFound
 from toygan.images import decode, decode_labels, decode_photo
-from toygan.planning.catalog import Catalog, ConditionFileError
+from toygan.planning.catalog import Catalog
+from toygan.planning.named_files import ConditionFileError
 from toygan.storage.keys import condition_key
 from toygan.storage.store import ObjectStore
 

@@ -1,7 +1,8 @@
 """Reads a folder of snapshots as a catalog: the snapshot of each product becomes the `photo_uri` of its row.
 
-A snapshot lies at <category>/<sku>.<extension> or <category>/<sku>/<file>. The file products.csv beside the
-categories may describe the products, as any other catalog does.
+A snapshot lies at <category>/<sku>.<extension> or <category>/<sku>/<file>. Both names are read in the form
+NFC, whatever form they have on the disk. The file products.csv beside the categories may describe the
+products, as any other catalog does.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 from catalog_schemas.products import PRODUCTS, SourceRows
 from catalog_schemas.validation import TableError
 from toygan.errors import AccessRefused, CatalogError, ObjectNotFound
+from toygan.names import composed
 from toygan.planning.catalog_files.convert import Converted, convert
 from toygan.storage.store import ObjectStore
 
@@ -46,7 +48,7 @@ _MOST_NAMED: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The key of a snapshot, and the sku and category that the key names."""
+    """The key of a snapshot, and the sku and category that the key names, in the form NFC."""
 
     sku: str
     category: str
@@ -75,7 +77,11 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
             "<category>/<sku>.jpg, or name a catalog file"
         )
     rows = SourceRows() if described is None else described.converted.rows
-    known = set[str]() if described is None else set(described.table["sku"].to_pylist())
+    known = (
+        set[str]()
+        if described is None
+        else {composed(sku) for sku in described.table["sku"].drop_null().to_pylist()}
+    )
     tables = [] if described is None else [_with_snapshots(described.table, snapshots, refused)]
     others = [each for each in snapshots.values() if each.sku not in known]
     if others and described is not None:
@@ -119,7 +125,7 @@ class _Described:
 
 
 def _find_snapshots(store: ObjectStore) -> tuple[dict[str, Snapshot], set[str]]:
-    """Returns the first snapshot of each sku, and the keys of the folders that cannot be read.
+    """Returns the first snapshot of each sku, and the keys (NFC) of the folders that cannot be read.
 
     Logs how many files are left out, and names each folder that cannot be read.
     """
@@ -129,7 +135,7 @@ def _find_snapshots(store: ObjectStore) -> tuple[dict[str, Snapshot], set[str]]:
     def leave_out(folder: str, error: AccessRefused) -> None:
         if not _is_hidden(folder):
             log.warning("a folder is left out with all its snapshots: %s", error)
-            refused.add(folder)
+            refused.add(composed(folder))
 
     for info in store.list_all(on_refused=leave_out):
         *folders, name = info.key.split("/")
@@ -139,7 +145,8 @@ def _find_snapshots(store: ObjectStore) -> tuple[dict[str, Snapshot], set[str]]:
         if info.problem or not dot or f".{extension.lower()}" not in PICTURES or len(folders) not in (1, 2):
             left_out.append(info.key)
             continue
-        snapshot = Snapshot(sku=folders[1] if len(folders) == 2 else stem, category=folders[0], key=info.key)
+        sku = folders[1] if len(folders) == 2 else stem
+        snapshot = Snapshot(sku=composed(sku), category=composed(folders[0]), key=info.key)
         more += found.setdefault(snapshot.sku, snapshot) is not snapshot
     if left_out:
         log.warning(
@@ -190,9 +197,10 @@ def _with_snapshots(table: pa.Table, snapshots: Mapping[str, Snapshot], refused:
     rows = zip(*(table[name].to_pylist() for name in ("sku", "category", "photo_uri")), strict=True)
     categories, uris = list[str | None](), list[str | None]()
     for sku, category, uri in rows:
-        snapshot = snapshots.get(sku)
+        name, place = composed(sku or ""), composed(category or "")
+        snapshot = snapshots.get(name)
         categories.append(category or (snapshot.category if snapshot else None))
-        is_hidden = not {f"{category}/", f"{category}/{sku}/"}.isdisjoint(refused)
+        is_hidden = not {f"{place}/", f"{place}/{name}/"}.isdisjoint(refused)
         hidden = f"{category}/{sku}" if is_hidden else None
         uris.append(uri or (snapshot.key if snapshot else hidden))
     for name, values in (("category", categories), ("photo_uri", uris)):

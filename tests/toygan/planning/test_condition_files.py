@@ -17,6 +17,7 @@ from tests.toygan.generation.runs import MODELS, candidate, put_current, put_man
 from toygan.conditions.condition_types import ImageCondition
 from toygan.errors import BadInput, CatalogError
 from toygan.planning import catalog as catalog_module
+from toygan.planning import named_files
 from toygan.planning.condition_files import read_kept
 from toygan.planning.finished import Parts
 from toygan.planning.plan import (
@@ -147,7 +148,7 @@ def test_rows_with_unusable_condition_files_are_set_aside(
     (folder / "torn.png").write_bytes((folder / "layout.png").read_bytes()[:50])
     (folder / "photo.jpg").write_bytes(b"no picture")
     (folder / "large.png").write_bytes((folder / "sketch.png").read_bytes() + bytes(5000))
-    monkeypatch.setattr(catalog_module, "MAX_CONDITION_BYTES", 2000)
+    monkeypatch.setattr(named_files, "MAX_CONDITION_BYTES", 2000)
     rows = [
         product(sku="good", **BOTH),
         product(sku="torn", layout_uri="torn.png"),
@@ -196,7 +197,7 @@ def test_the_size_of_an_object_is_looked_at_before_it_is_read(
         return get(key)
 
     monkeypatch.setattr(bucket, "get", noted)
-    monkeypatch.setattr(catalog_module, "MAX_CONDITION_BYTES", 2000)
+    monkeypatch.setattr(named_files, "MAX_CONDITION_BYTES", 2000)
     rows = [product(sku="good", **BOTH), product(sku="large", sketch_uri="large.png")]
     bucket.put("c.parquet", write_catalog(folder / "c.parquet", rows).read_bytes())
     monkeypatch.setattr(catalog_module, "open_store", lambda uri: bucket)

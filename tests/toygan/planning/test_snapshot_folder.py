@@ -15,8 +15,9 @@ from tests.faulty_proxy import faulty_proxy
 from tests.pictures import saved
 from tests.servers import S3Server, fresh_bucket
 from toygan.errors import AccessRefused, CatalogError, StoreConfigError
-from toygan.planning.catalog import Catalog, ConditionFileError, open_catalog
+from toygan.planning.catalog import Catalog, open_catalog
 from toygan.planning.catalog_check import look_at_catalog
+from toygan.planning.named_files import ConditionFileError
 from toygan.storage.open_store import open_store
 
 JPEG = saved(Image.new("RGB", (64, 64), "red"), "JPEG")

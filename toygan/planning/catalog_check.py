@@ -11,6 +11,7 @@ from catalog_schemas.products import PRODUCTS
 from toygan.names import counted, printable
 from toygan.parallel import reading_pool
 from toygan.planning.catalog import Catalog, open_catalog
+from toygan.planning.catalog_files.rows import QUOTE_NOT_CLOSED
 from toygan.planning.condition_files import decode_conditions
 
 MOST_EXAMPLES: Final = 3  # the largest number of rows that are named for a reason
@@ -84,13 +85,17 @@ def _begin(catalog: Catalog) -> CatalogCheck:
 
 
 def _count(found: CatalogCheck, rejected: pd.DataFrame) -> None:
-    """Counts rejected rows by column and reason, without the file names in reasons."""
+    """Counts rejected rows by column and reason, without the file names and lines in reasons."""
     for row, sku, column, reason in rejected.itertuples(index=False, name=None):
-        kind = (str(column), str(reason).partition(":")[0])
+        code, _, details = str(reason).partition(": ")
+        kind = (str(column), code)
         found.reasons[kind] += 1
         examples = found.examples.setdefault(kind, [])
         if len(examples) < MOST_EXAMPLES:
-            examples.append(f"{row} ({printable(sku)})" if isinstance(sku, str) else str(row))
+            shown = [printable(sku)] if isinstance(sku, str) else []
+            if str(reason).startswith(QUOTE_NOT_CLOSED):
+                shown.append(details.partition(";")[0])
+            examples.append(f"{row} ({', '.join(shown)})" if shown else str(row))
 
 
 def _some(names: "tuple[str, ...] | list[str]") -> str:

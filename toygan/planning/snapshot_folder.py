@@ -103,7 +103,7 @@ def read_snapshot_folder(store: ObjectStore, target: Path, columns: Mapping[str,
         meanings={"photo_uri": "the snapshots"} | (dict(described.converted.meanings) if described else {}),
         others=() if described is None else described.converted.others,
         rows=rows,
-        is_complete=not refused,
+        is_complete=not refused and (described is None or described.converted.is_complete),
     )
 
 

@@ -67,8 +67,9 @@ class Gone:
 def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> Gone:
     """Compares the live pictures with the skus of all rows of a catalog, including rows that are set aside.
 
-    If a folder of snapshots has a folder that cannot be read, its products are unknown. Then no product
-    counts as gone, and the log says so. Raises CatalogError for an unusable catalog.
+    If a quote of a row is never closed, or a folder of snapshots has a folder that cannot be read, products
+    are unknown. Then no product counts as gone, and the log says so. Raises CatalogError for an unusable
+    catalog.
     """
     try:
         live = read_parquet_bytes(store.get(CURRENT_KEY), CURRENT, CURRENT_KEY)
@@ -84,7 +85,7 @@ def find_gone(store: ObjectStore, catalog: str, columns: Mapping[str, str]) -> G
                 skus = hash_strings(pa.array(frame["sku"].dropna(), pa.large_string()))
                 is_present[equal_hashes(hashes, skus)[1]] = True
         if opened.converted is not None and not opened.converted.is_complete:
-            log.warning("no product counts as gone, because a folder in %s cannot be read", catalog)
+            log.warning("no product counts as gone, because a part of %s cannot be read", catalog)
             is_present[:] = True
     pictures = live.filter(pa.array(~is_present))
     return Gone(

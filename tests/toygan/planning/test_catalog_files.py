@@ -252,7 +252,6 @@ def a_broken_workbook() -> bytes:
         (b'<!DOCTYPE x [<!ENTITY a "b">]><rss><item>&a;</item></rss>', "declares entities"),
         (b'<?xml version="1.0" encoding="klingon"?><rss><item/></rss>', "is 'klingon', which is unknown"),
         (b'<?xml version="1.0" encoding="zlib"?><rss><item/></rss>', "is 'zlib', which is unknown"),
-        (b'sku,category,title\n1,brick,"open\n' + b"2,brick,x\n" * 20_000, "line 2 is never closed"),
         (b"sku,category,title\n" + b'1,brick,"' + b"x" * 5_000_000, "line 2"),
     ],
     # Named here: the content of an archive holds the time, and pytest's workers must agree on names.
@@ -267,7 +266,7 @@ def a_broken_workbook() -> bytes:
             "half a workbook",
         ),
         *("old Excel", "any bytes", "a web page", "half a feed", "entities"),
-        *("an unknown encoding", "no encoding", "an open quote", "a huge line"),
+        *("an unknown encoding", "no encoding", "a huge line"),
     ],
 )
 def test_what_is_no_catalog_is_refused_in_one_line(tmp_path: Path, content: bytes, said: str) -> None:

@@ -75,7 +75,19 @@ def test_no_product_is_gone_while_a_folder_of_snapshots_cannot_be_read(
         (tmp_path / "car").chmod(0o700)
     assert (gone.products, gone.live_products) == (0, 3)
     assert retire(store, "run-2", gone) == 0
-    assert f"no product counts as gone, because a folder in {tmp_path} cannot be read" in caplog.text
+    assert f"no product counts as gone, because a part of {tmp_path} cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("line", ['sku-0001,car,"Car', '"sku-0001,car,Car'])
+def test_no_product_is_gone_while_a_row_cannot_be_read(
+    store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    path = tmp_path / "catalog.csv"
+    path.write_text(f"sku,category,title\n{line}\nsku-0000,car,Car\nother,car,Car\n")
+    gone = find_gone(store, str(path), {})
+    assert (gone.products, gone.live_products) == (0, 3)
+    assert withdraw(store, gone) == {}
+    assert f"no product counts as gone, because a part of {path} cannot be read" in caplog.text
 
 
 def test_too_many_gone_products_ask_first(store: MemoryStore, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ This file is then checked like any other catalog.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ from toygan.planning.catalog_files.delimited import open_delimited
 from toygan.planning.catalog_files.encoding import find_encoding
 from toygan.planning.catalog_files.excel import is_workbook, open_workbook
 from toygan.planning.catalog_files.feed import open_feed
-from toygan.planning.catalog_files.rows import Problem, RawTable
+from toygan.planning.catalog_files.rows import QUOTE_NOT_CLOSED, Problem, RawTable
 
 _BATCH_ROWS: Final = 8192
 _LONGEST_HEAD: Final = 4096  # the number of bytes at the start of a file that identify its format
@@ -48,7 +48,8 @@ class Converted:
     meanings: Mapping[str, str]  # maps columns of the contract to columns of the file
     others: tuple[str, ...]  # the columns of the file that are not read
     rows: SourceRows
-    is_complete: bool = True  # False if a folder of snapshots has a folder that cannot be read
+    # False if a product may be missing, because a row, or a folder of snapshots, cannot be read
+    is_complete: bool = True
 
 
 def is_parquet(path: Path) -> bool:
@@ -89,7 +90,8 @@ def convert(
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
             for batch in _batches(raw, reader, result.rows, schema):
                 writer.write_table(batch)
-    return result
+    is_cut = any(reason.startswith(QUOTE_NOT_CLOSED) for _, reason in result.rows.problems.values())
+    return replace(result, is_complete=not is_cut)
 
 
 def _open(path: Path) -> AbstractContextManager[RawTable]:
@@ -130,7 +132,9 @@ def _batches(raw: RawTable, reader: Reader, rows: SourceRows, schema: pa.Schema)
     for row in raw.rows:
         product = reader.product(row.cells)
         if product is None:
-            continue
+            if not row.is_cut:
+                continue
+            product = {}
         position = len(rows.numbers)
         rows.numbers.append(row.number)
         problem = batch.add(product)

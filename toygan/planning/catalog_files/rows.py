@@ -6,6 +6,9 @@ from typing import Final
 
 UNDECODABLE: Final = "\ufffd"  # the character in the place of bytes that are invalid in the file's encoding
 
+# the beginning of the reason for a row whose quote is never closed
+QUOTE_NOT_CLOSED: Final = "quote_not_closed: "
+
 # the column and the reason, as in the table of rows that were set aside
 Problem = tuple[str, str]
 
@@ -17,6 +20,11 @@ class RawRow:
     number: int  # the number of the row in the file, from 0
     cells: Sequence[str]
     problem: Problem | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the row ends with its first line, because a quote in that line is never closed."""
+        return self.problem is not None and self.problem[1].startswith(QUOTE_NOT_CLOSED)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,14 +143,17 @@ def serve_all(names: Sequence[str] = ()) -> None:
             file=sys.stderr,
             flush=True,
         )
-        ServiceRunner(grace=timedelta(hours=settings.grace_h)).serve(_apply(deployments))
+        ServiceRunner(grace=timedelta(hours=settings.grace_h)).serve(
+            _apply(deployments, timedelta(hours=settings.grace_h))
+        )
 
 
-def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
+def _apply(deployments: "list[RunnerDeployment]", grace: timedelta) -> "dict[UUID, Served]":
     """Creates or updates the deployments on the server; keeps and prints a person's changes."""
     from prefect.client.orchestration import get_client
 
     from flows.kept import keep_changes, read_deployment, remember, wanted_by_settings
+    from flows.nights import look_before_start
     from flows.service import Served
 
     applied = {}
@@ -160,12 +163,14 @@ def _apply(deployments: "list[RunnerDeployment]") -> "dict[UUID, Served]":
             if there is not None and (kept := keep_changes(client, deployment, there)):
                 text = f"{deployment.name}: changes on Prefect's pages are kept: {', '.join(kept)}"
                 print(text, file=sys.stderr, flush=True)
+            nights = look_before_start(client, deployment.name, there, grace)
             identifier = cast("UUID", deployment.apply())  # the declared type includes coroutines
             remember(client, deployment.name, wanted)
             applied[identifier] = Served(
                 name=deployment.name,
                 is_dropped=deployment.name == WATCHER,
                 schedules=() if there is None else there.schedules,
+                nights=nights,
             )
     return applied
 

@@ -65,15 +65,20 @@ def keep_changes(
 
 def remember(client: SyncPrefectClient, name: str, wanted: Wanted) -> None:
     """Stores the values that the settings gave a deployment, which has just been applied."""
-    variable = _variable(name)
+    variable = variable_of(name)
     if client.read_variable_by_name(variable):
         client.update_variable(VariableUpdate(name=variable, value=wanted))
     else:
         client.create_variable(VariableCreate(name=variable, value=wanted))
 
 
+def variable_of(name: str) -> str:
+    """Returns the name of the Prefect variable in which the service stores what it knows of a deployment."""
+    return f"toygan_{name.replace('-', '_')}"
+
+
 def _remembered(client: SyncPrefectClient, name: str) -> Wanted:
-    found = client.read_variable_by_name(_variable(name))
+    found = client.read_variable_by_name(variable_of(name))
     return found.value if found is not None and isinstance(found.value, dict) else {}
 
 
@@ -81,10 +86,6 @@ def _leave_out_schedules(deployment: RunnerDeployment) -> None:
     """Removes the field `schedules`, because the server would not accept null for it."""
     deployment.schedules = None
     deployment.model_fields_set.discard("schedules")
-
-
-def _variable(name: str) -> str:
-    return f"toygan_{name.replace('-', '_')}"
 
 
 def _parameters(deployment: RunnerDeployment | DeploymentResponse) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
-    FlowRunFilterExpectedStartTime,
     FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -26,6 +25,7 @@ from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from prefect.states import Cancelled, Scheduled
 from pydantic import TypeAdapter
 
+from flows.nights import Nights, runs_since
 from flows.turns import delete_runs
 
 _AT_ONCE = timedelta(seconds=1)
@@ -58,10 +58,38 @@ async def drop_late_listings(client: PrefectClient, deployment: UUID) -> None:
 
 
 async def make_up_for_missed(
-    client: PrefectClient, deployment: UUID, schedules: Sequence[DeploymentSchedule], grace: timedelta
-) -> None:
-    """Creates a run for the last scheduled time, if this time is at most `grace` ago and has no run."""
+    client: PrefectClient,
+    deployment: UUID,
+    schedules: Sequence[DeploymentSchedule],
+    grace: timedelta,
+    nights: Nights,
+) -> Nights:
+    """Creates a run for the last scheduled time, if this time is at most `grace` ago and has no run.
+
+    Creates none if a person paused the deployment at that time, or cancelled or deleted the run. `nights` is
+    what is known of the deployment. Returns what is known after this look.
+    """
     now = datetime.now(UTC)
+    runs = await client.read_flow_runs(**runs_since(deployment, now - grace))
+    nights = nights.after_look(now, runs, is_paused=False)
+    due = await _last_due(schedules, now, grace)
+    if due is None or (nights.settled is not None and due - _AT_ONCE <= nights.settled):
+        return nights
+    # The idempotency key makes sure that the run is created only once.
+    run = await client.create_flow_run_from_deployment(
+        deployment,
+        state=Scheduled(scheduled_time=due),
+        idempotency_key=f"missed {deployment} {due.isoformat()}",
+    )
+    when = due.isoformat(timespec="minutes")
+    _log.info("the nightly run of %s was missed; the run %s makes up for it", when, run.name)
+    return nights.model_copy(update={"settled": due})
+
+
+async def _last_due(
+    schedules: Sequence[DeploymentSchedule], now: datetime, grace: timedelta
+) -> datetime | None:
+    """Returns the last scheduled time for which the server should have created a run by now."""
     due = None
     for each in schedules:
         known_since = max(now - grace, each.updated or now)
@@ -69,29 +97,7 @@ async def make_up_for_missed(
             schedule = _SCHEDULES.validate_python(each.schedule.model_dump())
             times = await schedule.get_dates(start=known_since, end=now - _SERVER_NEEDS)
             due = max([*times, *([due] if due else [])], default=None)
-    if due is None:
-        return
-    runs = await client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
-            expected_start_time=FlowRunFilterExpectedStartTime.model_validate(
-                {"after_": due - _AT_ONCE, "before_": now}
-            ),
-        ),
-        limit=1,
-    )
-    if not runs:
-        # The idempotency key makes sure that the run is created only once.
-        run = await client.create_flow_run_from_deployment(
-            deployment,
-            state=Scheduled(scheduled_time=due),
-            idempotency_key=f"missed {deployment} {due.isoformat()}",
-        )
-        _log.info(
-            "the nightly run of %s was missed; the run %s makes up for it",
-            due.isoformat(timespec="minutes"),
-            run.name,
-        )
+    return due
 
 
 async def _late(client: PrefectClient, deployment: UUID) -> list[FlowRun]:

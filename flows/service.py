@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from prefect.runner import Runner
 from flows.interrupted import close_run, take_up
 from flows.lifeline import SERVICE_PID
 from flows.missed import drop_late_listings, drop_late_nights, make_up_for_missed
+from flows.nights import Nights, write_nights
 from flows.turns import Turns
 from toygan.errors import Retryable
 
@@ -42,6 +43,7 @@ class Served:
     is_dropped: bool  # whether a late run is dropped when the next one is due
     # the schedules on the server before this start; empty on the first start
     schedules: Sequence[DeploymentSchedule]
+    nights: Nights  # what is known of its scheduled runs; see make_up_for_missed
 
 
 class ServiceRunner(Runner):
@@ -55,6 +57,7 @@ class ServiceRunner(Runner):
         super().__init__(pause_on_shutdown=False, query_seconds=POLL_EVERY_S)
         self._grace = grace
         self._served: dict[UUID, Served] = {}
+        self._nights: dict[UUID, Nights] = {}
         self._looked_after_at_s: float | None = None
         self._main: asyncio.Task[None] | None = None
         self._is_asked_to_stop = False
@@ -67,6 +70,7 @@ class ServiceRunner(Runner):
         """
         self._served = dict(deployments)
         for identifier, served in deployments.items():
+            self._nights[identifier] = served.nights
             self._deployment_registry.register_deployment(identifier, served.name)
         os.environ[SERVICE_PID] = str(os.getpid())
         try:
@@ -168,8 +172,19 @@ class ServiceRunner(Runner):
             if is_first:
                 await drop_late_nights(self._client, identifier, self._grace)
             with suppress(ObjectNotFound):  # a person has deleted the deployment
-                there = await self._client.read_deployment(identifier)
-                schedules = self._served[identifier].schedules if is_first else there.schedules
-                if not there.paused:
-                    await make_up_for_missed(self._client, identifier, schedules, self._grace)
+                await self._make_up(identifier, is_first=is_first)
         self._looked_after_at_s = time.monotonic()
+
+    async def _make_up(self, identifier: UUID, *, is_first: bool) -> None:
+        there = await self._client.read_deployment(identifier)
+        served, before = self._served[identifier], self._nights[identifier]
+        schedules = served.schedules if is_first else there.schedules
+        if not schedules:
+            return
+        if there.paused:
+            after = before.after_look(datetime.now(UTC), (), is_paused=True)
+        else:
+            after = await make_up_for_missed(self._client, identifier, schedules, self._grace, before)
+        if is_first or after != before:
+            await write_nights(self._client, served.name, after)
+            self._nights[identifier] = after

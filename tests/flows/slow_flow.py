@@ -14,6 +14,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.types.entrypoint import EntrypointType
 
 from flows.lifeline import end_with_the_service
+from flows.nights import Nights
 from flows.service import Served, ServiceRunner
 
 NAME = "slow"
@@ -36,7 +37,7 @@ def main() -> None:
     deployment = RunnerDeployment.from_flow(
         slow, name=NAME, concurrency_limit=waits, paused=False, entrypoint_type=EntrypointType.MODULE_PATH
     )
-    served = Served(name=NAME, is_dropped=False, schedules=())
+    served = Served(name=NAME, is_dropped=False, schedules=(), nights=Nights())
     ServiceRunner(grace=timedelta(hours=6)).serve({deployment.apply(): served})
 
 

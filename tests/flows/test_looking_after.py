@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from prefect import flow
 from prefect.client.orchestration import PrefectClient, SyncPrefectClient, get_client
+from prefect.client.schemas.actions import VariableUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import DeploymentSchedule, FlowRun
 from prefect.client.schemas.schedules import CronSchedule
@@ -17,11 +18,13 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Completed, Failed, Running, Scheduled
+from prefect.states import Cancelled, Completed, Failed, Running, Scheduled
 
 from flows.interrupted import LABEL, take_up, this_service
 from flows.kept import keep_changes, read_deployment, remember, wanted_by_settings
 from flows.missed import drop_late_listings, drop_late_nights, make_up_for_missed
+from flows.nights import Nights, look_before_start, write_nights
+from flows.service import Served, ServiceRunner
 from flows.turns import Turns
 from flows.watch_photos import forget_listings
 
@@ -84,6 +87,10 @@ def hourly(now: datetime, *, known_for: timedelta) -> DeploymentSchedule:
     )
 
 
+def is_before(run: FlowRun, time: datetime) -> bool:
+    return run.expected_start_time is not None and run.expected_start_time < time
+
+
 async def runs_of(client: PrefectClient, deployment: UUID) -> list[FlowRun]:
     ours = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
     return await client.read_flow_runs(
@@ -100,10 +107,29 @@ async def late_runs(client: PrefectClient, deployment: UUID, now: datetime, hour
     await client.request("POST", f"/deployments/{deployment}/schedule", json=times)
 
 
+async def runs_ahead(client: PrefectClient, deployment: UUID, now: datetime) -> None:
+    """The next runs of the schedule, which the server creates in advance."""
+    times = {"start_time": now.isoformat(), "end_time": (now + 4 * HOUR).isoformat(), "min_runs": 3}
+    await client.request("POST", f"/deployments/{deployment}/schedule", json=times)
+
+
+async def look(client: PrefectClient, deployment: UUID, now: datetime, nights: Nights) -> Nights:
+    """A look of the service that makes up for the night of five minutes before, if it was missed."""
+    known = [hourly(now, known_for=9 * HOUR)]
+    return await make_up_for_missed(client, deployment, known, 6 * HOUR, nights)
+
+
+async def look_before(client: PrefectClient, deployment: UUID, now: datetime) -> Nights:
+    """What a look found ten minutes before, when the last run was still ahead."""
+    then = now - timedelta(minutes=10)
+    return Nights().after_look(then, await runs_of(client, deployment), is_paused=False)
+
+
 def test_a_missed_night_is_made_up_for_once(deployment: UUID, now: datetime) -> None:
     async def call(client: PrefectClient) -> list[FlowRun]:
+        nights = Nights()
         for _ in range(2):
-            await make_up_for_missed(client, deployment, [hourly(now, known_for=4 * HOUR)], 6 * HOUR)
+            nights = await look(client, deployment, now, nights)
         return await runs_of(client, deployment)
 
     (run,) = ask(call)
@@ -122,7 +148,7 @@ def test_a_night_that_was_not_missed_is_not_made_up_for(
     schedule = hourly(now, known_for=known_for).model_copy(update={"active": active})
 
     async def call(client: PrefectClient) -> list[FlowRun]:
-        await make_up_for_missed(client, deployment, [schedule], grace)
+        await make_up_for_missed(client, deployment, [schedule], grace, Nights())
         return await runs_of(client, deployment)
 
     assert ask(call) == []
@@ -132,7 +158,7 @@ def test_of_seven_late_nights_the_last_one_is_left(deployment: UUID, now: dateti
     async def call(client: PrefectClient) -> list[FlowRun]:
         await late_runs(client, deployment, now, 7)
         await drop_late_nights(client, deployment, 6 * HOUR)
-        await make_up_for_missed(client, deployment, [hourly(now, known_for=9 * HOUR)], 6 * HOUR)
+        await look(client, deployment, now, Nights())
         return await runs_of(client, deployment)
 
     late = [run for run in ask(call) if run.expected_start_time and run.expected_start_time < now]
@@ -142,6 +168,135 @@ def test_of_seven_late_nights_the_last_one_is_left(deployment: UUID, now: dateti
     assert "missed: the service was down" in str(others[0].state and others[0].state.message)
     assert last.state is not None
     assert last.state.is_scheduled()
+
+
+@pytest.mark.parametrize("is_made_up_for", [False, True])
+def test_a_run_that_a_person_deleted_is_not_created_again(
+    deployment: UUID, now: datetime, is_made_up_for: bool
+) -> None:
+    async def call(client: PrefectClient) -> list[FlowRun]:
+        if not is_made_up_for:
+            await late_runs(client, deployment, now, 1)
+        nights = await look(client, deployment, now, Nights())
+        for run in await runs_of(client, deployment):
+            await client.delete_flow_run(run.id)
+        await look(client, deployment, now, nights)
+        return await runs_of(client, deployment)
+
+    assert not [run for run in ask(call) if run.expected_start_time and run.expected_start_time < now]
+
+
+@pytest.mark.parametrize("is_cancelled_first", [False, True])
+def test_a_run_that_a_person_deleted_between_two_looks_is_not_created_again(
+    deployment: UUID, now: datetime, is_cancelled_first: bool
+) -> None:
+    """For example while the service was down."""
+
+    async def call(client: PrefectClient) -> list[FlowRun]:
+        await late_runs(client, deployment, now, 3)
+        await runs_ahead(client, deployment, now)
+        *_, last = [run for run in await runs_of(client, deployment) if is_before(run, now)]
+        if is_cancelled_first:
+            await client.set_flow_run_state(last.id, Cancelled(), force=True)
+        nights = await look_before(client, deployment, now)
+        await client.delete_flow_run(last.id)
+        await look(client, deployment, now, nights)
+        return await runs_of(client, deployment)
+
+    assert not [run for run in ask(call) if is_before(run, now) and not is_before(run, now - HOUR)]
+
+
+def test_a_night_whose_run_the_server_removed_is_made_up_for(deployment: UUID, now: datetime) -> None:
+    """It removes all runs that are ahead when a deployment changes, and creates later ones again."""
+
+    async def call(client: PrefectClient) -> list[FlowRun]:
+        await late_runs(client, deployment, now, 3)
+        await runs_ahead(client, deployment, now)
+        nights = await look_before(client, deployment, now)
+        for run in await runs_of(client, deployment):
+            await client.delete_flow_run(run.id)
+        await runs_ahead(client, deployment, now)
+        await look(client, deployment, now, nights)
+        return await runs_of(client, deployment)
+
+    made_up, *ahead = ask(call)
+    assert is_before(made_up, now)
+    assert ahead
+    assert not any(is_before(run, now) for run in ahead)
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_a_night_in_a_pause_is_not_made_up_for(deployment: UUID, now: datetime, is_stopped: bool) -> None:
+    """Also not if the service was stopped in the pause, and started when it was over."""
+    name, schedules = f"night-{uuid4()}", [hourly(now, known_for=9 * HOUR)]
+
+    def service(client: PrefectClient, nights: Nights) -> ServiceRunner:
+        runner = ServiceRunner(grace=6 * HOUR)
+        served = Served(name=name, is_dropped=False, schedules=schedules, nights=nights)
+        runner._served, runner._nights, runner._client = {deployment: served}, {deployment: nights}, client
+        return runner
+
+    async def call(client: PrefectClient) -> list[FlowRun]:
+        await client.pause_deployment(deployment)
+        served = service(client, Nights())
+        await served._make_up(deployment, is_first=True)
+        await client.resume_deployment(deployment)
+        if is_stopped:
+            there = (await client.read_deployment(deployment)).model_copy(update={"schedules": schedules})
+            with get_client(sync_client=True) as other:
+                served = service(client, look_before_start(other, name, there, 6 * HOUR))
+        await served._make_up(deployment, is_first=True)
+        return await runs_of(client, deployment)
+
+    assert ask(call) == []
+
+
+def test_a_schedule_that_was_switched_on_is_known_since_then(deployment: UUID, now: datetime) -> None:
+    """So no night before is made up for: see `hourly`."""
+
+    async def call(client: PrefectClient) -> list[datetime | None]:
+        await late_runs(client, deployment, now, 1)
+        updated = []
+        for active in (False, True):
+            await asyncio.sleep(1.1)  # the server counts seconds
+            (schedule,) = (await client.read_deployment(deployment)).schedules
+            await client.update_deployment_schedule(deployment, schedule.id, active=active)
+            (schedule,) = (await client.read_deployment(deployment)).schedules
+            updated.append(schedule.updated)
+        return updated
+
+    off, on = ask(call)
+    assert off is not None
+    assert on is not None
+    assert off < on
+
+
+def test_what_is_known_of_the_nights_is_stored(deployment: UUID, now: datetime) -> None:
+    name = f"night-{uuid4()}"
+    later = (now + HOUR, now + 2 * HOUR)
+    known = Nights(settled=now - HOUR, skipped=later, was_paused=True, ahead={uuid4(): now + 3 * HOUR})
+
+    async def call(client: PrefectClient) -> None:
+        await late_runs(client, deployment, now, 1)
+        for nights in (Nights(), known):
+            await write_nights(client, name, nights)
+
+    ask(call)
+    with get_client(sync_client=True) as client:
+        client.pause_deployment(deployment)
+        there = client.read_deployment(deployment)
+        assert look_before_start(client, name, there, HOUR) == known.model_copy(update={"ahead": {}})
+        for damaged in ("nonsense", ["nonsense"], {"settled": 1, "skipped": "never"}, None):
+            client.update_variable(
+                VariableUpdate(name=f"toygan_{name.replace('-', '_')}_nights", value=damaged)
+            )
+            assert look_before_start(client, name, there, HOUR) == Nights(was_paused=True)
+        assert look_before_start(client, name, None, HOUR) == Nights()
+
+
+def test_a_time_of_a_wrong_clock_does_not_stop_later_nights(now: datetime) -> None:
+    nights = Nights(settled=now + 900 * HOUR).after_look(now, [], is_paused=False)
+    assert nights == Nights()
 
 
 def test_late_listings_are_removed(deployment: UUID, now: datetime) -> None:

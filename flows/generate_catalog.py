@@ -22,6 +22,7 @@ from toygan.generation.run import StartedRun, run_shard
 from toygan.generation.worker_spec import WorkerSpec
 from toygan.images import ImageFormat
 from toygan.metrics import SHARDS_WAITING
+from toygan.planning.plan import Shard
 from toygan.publishing.summary import RunSummary
 
 
@@ -45,15 +46,15 @@ def _is_retryable(task: object, task_run: TaskRun, state: State) -> bool:
     persist_result=False,
 )
 def generate_shard(
-    worker_spec: WorkerSpec, run_id: str, shard: int, categories: tuple[str, ...], image_format: ImageFormat
+    worker_spec: WorkerSpec, run_id: str, shard: int, planned: Shard, image_format: ImageFormat
 ) -> dict[str, dict[str, int]]:
     """Generates, scores and stores the pictures of one shard, then commits its metadata.
 
     Returns its candidates by category and decision.
     """
     use_the_log_format()
-    with logged_shard(get_run_logger(), run_id, shard, categories) as done:
-        return done(run_shard(worker_spec, run_id, shard, image_format))
+    with logged_shard(get_run_logger(), run_id, shard, planned.categories) as done:
+        return done(run_shard(worker_spec, run_id, shard, image_format, planned.sha256))
 
 
 @flow(
@@ -95,9 +96,7 @@ def compute_shards(run: StartedRun) -> None:
     errors: dict[int, object] = {}
     with shard_resources():
         futures = {
-            generate_shard.submit(
-                worker_spec, run.plan.run_id, shard, shards[shard].categories, settings.format
-            ): shard
+            generate_shard.submit(worker_spec, run.plan.run_id, shard, shards[shard], settings.format): shard
             for shard in run.pending
         }
     waiting = SHARDS_WAITING.labels(run.plan.run_id)

@@ -158,10 +158,11 @@ def compute_shards(run: StartedRun) -> None:
 
 def _compute_with_retries(run: StartedRun, shard: int) -> None:
     run_id, image_format = run.plan.run_id, run.plan.settings.format
+    planned = run.plan.shards[shard]
     for pause_s in (*_RETRY_AFTER_S, None):
         try:
-            with logged_shard(_log, run_id, shard, run.plan.shards[shard].categories) as done:
-                done(run_shard(run.worker_spec, run_id, shard, image_format))
+            with logged_shard(_log, run_id, shard, planned.categories) as done:
+                done(run_shard(run.worker_spec, run_id, shard, image_format, planned.sha256))
             return
         except BadInput:
             raise

@@ -21,10 +21,10 @@ def failing_shards(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> Calla
     def install(raises: Raises) -> Counter[int]:
         attempts: Counter[int] = Counter()
 
-        def failing(worker_spec: Any, run_id: str, shard: int, image_format: Any) -> Mapping[str, Any]:
+        def failing(worker_spec: Any, run_id: str, shard: int, *others: Any) -> Mapping[str, Any]:
             attempts[shard] += 1
             raises(shard, attempts[shard])
-            return run_shard(worker_spec, run_id, shard, image_format)
+            return run_shard(worker_spec, run_id, shard, *others)
 
         monkeypatch.setattr(module, "run_shard", failing)
         return attempts

@@ -84,12 +84,19 @@ def pending_shards(store: ObjectStore, run_id: str, shards: int) -> list[int]:
 
 
 def run_shard(
-    worker_spec: WorkerSpec, run_id: str, shard: int, image_format: ImageFormat
+    worker_spec: WorkerSpec,
+    run_id: str,
+    shard: int,
+    image_format: ImageFormat,
+    digest: str | None = None,
 ) -> Mapping[str, Mapping[str, int]]:
-    """Computes and commits one shard; returns its candidates by category and decision."""
+    """Computes and commits one shard; returns its candidates by category and decision.
+
+    Raises what load_shard raises. `digest` is the sha256 that the plan gives the shard.
+    """
     store = open_store(worker_spec.store)
     by_model: dict[ImageCondition | None, list[Slot]] = {}
-    for slot in load_shard(store, run_id, shard):
+    for slot in load_shard(store, run_id, shard, digest):
         by_model.setdefault(slot.image_condition, []).append(slot)
 
     def compute(image_condition: ImageCondition | None) -> list[dict[str, Any]]:

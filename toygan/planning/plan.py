@@ -17,7 +17,7 @@ from catalog_schemas.validation import TableError, read_json_object
 from toygan.artifact.scope import ModelScope
 from toygan.conditions.condition_types import ImageCondition
 from toygan.conditions.main_colour import ColourSource
-from toygan.errors import BadInput, ObjectNotFound, RunConflict
+from toygan.errors import BadInput, Conflict, ObjectNotFound, RunConflict
 from toygan.parallel import reading_pool
 from toygan.planning.catalog import Catalog, check_catalog, open_catalog
 from toygan.planning.condition_files import Scopes
@@ -160,13 +160,38 @@ def freeze_plan(
     with an unusable condition file, are set aside. A shard has at most `shard_size` slots, of one category
     and model or of several that have few slots each. The plan of a finished and swept run has no shards.
 
-    Raises RunConflict if the run id was planned or finished with another catalog or other settings. Raises
+    If another process freezes a plan of this run id at the same time, its plan is loaded. Raises RunConflict
+    if the run id was planned or finished with another catalog or other settings, or is being planned. Raises
     CatalogError if the catalog or all of its rows are unusable. Raises BadInput for categories in the
     settings that no model has. In these cases nothing has been written.
     """
     if shard_size < MAX_IMAGES_WANTED:
         raise BadInput(f"a shard of {shard_size} slots cannot hold a product; it needs {MAX_IMAGES_WANTED}")
     _check_categories(settings, scopes)
+    try:
+        return _freeze(store, run_id, catalog_uri, settings, scopes, shard_size, is_new, summaries)
+    except Conflict as error:
+        with open_catalog(catalog_uri, settings.columns) as catalog:
+            rival = _find_earlier(store, run_id, catalog, settings)
+        if rival is None:
+            raise RunConflict(
+                f"another process is planning the run id {run_id} at this moment; run again when it has "
+                "planned, or use another run id"
+            ) from error
+        return rival
+
+
+def _freeze(
+    store: ObjectStore,
+    run_id: str,
+    catalog_uri: str,
+    settings: RunSettings,
+    scopes: Scopes,
+    shard_size: int,
+    is_new: bool,
+    summaries: Summaries | None,
+) -> FrozenPlan:
+    """Does what freeze_plan does. Raises Conflict if another process plans the run id at the same time."""
     with (
         _without_mark_if_refused(store, run_id),
         open_catalog(catalog_uri, settings.columns) as catalog,
@@ -189,7 +214,8 @@ def freeze_plan(
         counts=result.counts,
         categories=result.categories,
     )
-    store.put(plan_manifest_key(run_id), plan.to_json().encode(), content_type="application/json")
+    content = plan.to_json().encode()
+    store.put_if(plan_manifest_key(run_id), content, None, content_type="application/json")
     return plan
 
 
@@ -213,11 +239,20 @@ def check_plan(
             _find_earlier(store, run_id, catalog, settings)
 
 
-def load_shard(store: ObjectStore, run_id: str, shard: int) -> list[Slot]:
-    """Returns a shard's slots in the catalog's order. Raises ObjectNotFound, or TableError for damage."""
+def load_shard(store: ObjectStore, run_id: str, shard: int, digest: str | None = None) -> list[Slot]:
+    """Returns a shard's slots in the catalog's order. Raises ObjectNotFound, or TableError for damage.
+
+    `digest` is the sha256 that the plan gives the shard; raises RunConflict for another shard.
+    """
     key = plan_key(run_id, shard)
+    data = store.get(key)
+    if digest is not None and sha256(data).hexdigest() != digest:
+        raise RunConflict(
+            f"{key} is not the one of the plan: another process planned the run id {run_id} at the same "
+            "time, or the file is damaged; use another run id"
+        )
     try:
-        table = read_plan(store.get(key), key).select([each.name for each in fields(Slot)])
+        table = read_plan(data, key).select([each.name for each in fields(Slot)])
         rows = table.to_pylist(maps_as_pydicts="strict")
     except KeyError as error:  # a map cell holds a key twice
         raise TableError(f"{key} is damaged: {error}; start the run again with another id") from None

@@ -41,9 +41,9 @@ from toygan.planning.condition_files import (
 from toygan.planning.rows import fingerprints_of
 from toygan.planning.settings import RunSettings
 from toygan.planning.summaries import Summaries
-from toygan.planning.writer import Kind, PlanWriter, Shard
+from toygan.planning.writer import Kind, PlanWriter, Shard, put_unless_frozen
 from toygan.storage.keys import rejected_rows_key
-from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.store import ObjectStore
 
 _MOST_SLOTS = 65_536  # the largest number of slots that are planned at a time, which limits the memory
 _MAP = pa.map_(pa.string(), pa.string())
@@ -132,13 +132,16 @@ class Planner:
         return is_full
 
     def finish(self, catalog: Catalog) -> Planned:
-        """Writes shards and rejected rows. Raises CatalogError, and writes nothing, if no row is good."""
+        """Writes shards and rejected rows. Raises CatalogError, and writes nothing, if no row is good.
+
+        Raises Conflict as put_unless_frozen does.
+        """
         if not self._usable:
             raise no_good_row(catalog.uri, self._rejected_rows, self._reasons)
         shards = self._writer.finish()
         rejected = pa.concat_tables([_COMPACT_REJECTED.empty_table(), *self._rejected])
         data = parquet_bytes(conform(rejected, REJECTED_ROWS, "the rejected rows"))
-        self._store.put(rejected_rows_key(self._run_id), data, content_type=PARQUET)
+        put_unless_frozen(self._store, self._run_id, rejected_rows_key(self._run_id), data)
         by_category = {
             "products": self._products,
             "unchanged": self._unchanged,

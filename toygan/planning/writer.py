@@ -12,9 +12,10 @@ import pyarrow as pa
 from catalog_schemas.runs import PLAN
 from catalog_schemas.validation import conform, parquet_bytes
 from toygan.conditions.condition_types import ImageCondition
-from toygan.errors import BadInput
-from toygan.storage.keys import plan_key
+from toygan.errors import BadInput, Conflict
+from toygan.storage.keys import plan_key, plan_manifest_key
 from toygan.storage.store import PARQUET, ObjectStore
+from toygan.storage.update import read_stored
 
 Kind = tuple[str, ImageCondition | None]  # a category, and the image condition of its model
 
@@ -122,5 +123,21 @@ class PlanWriter:
 
     def _put(self, key: str, slots: pa.Table) -> str:
         data = parquet_bytes(conform(slots, PLAN, key))
-        self._store.put(key, data, content_type=PARQUET)
+        put_unless_frozen(self._store, self._run_id, key, data)
         return sha256(data).hexdigest()
+
+
+def put_unless_frozen(store: ObjectStore, run_id: str, key: str, data: bytes) -> None:
+    """Writes a table of a plan. It replaces that of an earlier start, which died before its plan was frozen.
+
+    Raises Conflict if another process has frozen a plan of this run id meanwhile, or is writing the table.
+    """
+    try:
+        store.put_if(key, data, None, content_type=PARQUET)
+    except Conflict:
+        content, version = read_stored(store, key)
+        if content == data:
+            return
+        if store.exists(plan_manifest_key(run_id)):
+            raise
+        store.put_if(key, data, version, content_type=PARQUET)

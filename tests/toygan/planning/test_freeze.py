@@ -1,5 +1,6 @@
 """Where catalogs lie, settings, and plans that are frozen."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.toygan.planning.plans import (
     settings_with,
 )
 from tests.toygan.planning.plans import three as three
-from toygan.errors import BadInput, CatalogError, ObjectNotFound, RunConflict
+from toygan.errors import BadInput, CatalogError, Conflict, ObjectNotFound, RunConflict
 from toygan.planning.plan import (
     FrozenPlan,
     RunSettings,
@@ -26,7 +27,7 @@ from toygan.planning.plan import (
     check_plan,
     load_shard,
 )
-from toygan.storage.keys import manifest_key, plan_manifest_key, rejected_rows_key
+from toygan.storage.keys import manifest_key, plan_key, plan_manifest_key, rejected_rows_key
 from toygan.storage.memory import MemoryStore
 from toygan.storage.open_store import open_store
 
@@ -107,13 +108,92 @@ def test_the_plan_manifest_is_written_last(three: Path) -> None:
             super().__init__()
             self.written: list[str] = []
 
-        def put(self, key: str, data: bytes, *, content_type: str = "") -> None:
+        def put_if(self, key: str, data: bytes, version: str | None, *, content_type: str = "") -> str:
             self.written.append(key)
-            super().put(key, data, content_type=content_type)
+            return super().put_if(key, data, version, content_type=content_type)
 
     store = Recording()
     freeze(store, three)
     assert store.written[-2:] == [rejected_rows_key("run-1"), plan_manifest_key("run-1")]
+
+
+class Overtaken(MemoryStore):
+    """A store in which another process plans, as `rival` does, just before the object `key` is written."""
+
+    def __init__(self, key: str, rival: Callable[[MemoryStore], object]) -> None:
+        super().__init__()
+        self.key, self.rival, self.is_over = key, rival, False
+
+    def put(self, key: str, data: bytes, *, content_type: str = "", cache_control: str | None = None) -> None:
+        self._overtake(key)
+        super().put(key, data, content_type=content_type, cache_control=cache_control)
+
+    def put_if(self, key: str, data: bytes, version: str | None, *, content_type: str = "") -> str:
+        self._overtake(key)
+        return super().put_if(key, data, version, content_type=content_type)
+
+    def _overtake(self, key: str) -> None:
+        if key == self.key and not self.is_over:
+            self.is_over = True
+            self.rival(self)
+
+
+WRITTEN = [plan_key("run-1", 0), rejected_rows_key("run-1"), plan_manifest_key("run-1")]
+
+
+@pytest.mark.parametrize("moment", WRITTEN)
+def test_of_two_processes_with_one_run_id_the_second_takes_the_plan_of_the_first(
+    three: Path, moment: str
+) -> None:
+    """Even if the store has changed between, so that its own plan is another one."""
+    plans = []
+
+    def rival(store: MemoryStore) -> None:
+        _, slots = freeze(store, three, "run-0")
+        put_current(store, [candidate(slots[0], "run-0")])
+        plans.append(freeze(store, three))
+
+    assert freeze(Overtaken(moment, rival), three) == plans[0]
+
+
+@pytest.mark.parametrize("moment", WRITTEN)
+def test_of_two_processes_with_one_run_id_the_second_cannot_plan_something_else(
+    three: Path, moment: str
+) -> None:
+    frozen: dict[str, bytes] = {}
+    other = write_catalog(three.with_name("other.parquet"), [product(), product(sku="bad", category="?")])
+
+    def rival(store: MemoryStore) -> None:
+        freeze(store, other)
+        frozen.update((key, store.get(key)) for key in everything(store))
+
+    store = Overtaken(moment, rival)
+    with pytest.raises(
+        RunConflict, match=r"the run id run-1 belongs to a run with another catalog .* run id"
+    ):
+        freeze(store, three)
+    assert {key: store.get(key) for key in frozen} == frozen
+
+
+def test_two_processes_that_plan_at_the_same_time_are_told(three: Path) -> None:
+    """A third one writes between each reading and writing of a shard."""
+
+    class Busy(MemoryStore):
+        def put_if(self, key: str, data: bytes, version: str | None, *, content_type: str = "") -> str:
+            raise Conflict(key)
+
+    store = Busy()
+    store.put(plan_key("run-1", 0), b"of another process")
+    with pytest.raises(RunConflict, match=r"another process is planning the run id run-1 .* another run id"):
+        freeze(store, three)
+
+
+def test_a_shard_of_another_plan_is_refused(three: Path) -> None:
+    store = MemoryStore()
+    plan, _ = freeze(store, three)
+    load_shard(store, "run-1", 0, plan.shards[0].sha256)
+    with pytest.raises(RunConflict, match=r"plan/00000\.parquet .* run id run-1 .* another run id"):
+        load_shard(store, "run-1", 0, "0" * 64)
 
 
 @pytest.mark.parametrize(
